@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,13 @@ def integer(name: str, value, *, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return int(value)
+
+
+def integers(name: str, value, *, least: int = 1) -> tuple[int, ...]:
+    """Return ``value`` as a tuple if it is a sequence of whole numbers of at least ``least``."""
+    if not isinstance(value, Sequence | np.ndarray):
+        raise TypeError(f"{name} must be a sequence of integers, got {type(value).__name__} ({value!r:.60})")
+    return tuple(integer(name, item, least=least) for item in value)
 
 
 def number(name: str, value, *, above: float = -math.inf, least: float = -math.inf, most: float = math.inf) -> float:
@@ -35,6 +42,13 @@ def choice(name: str, value, allowed: Collection[str]) -> str:
     """Return ``value`` if it is one of the ``allowed`` words."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r:.60}")
+    return value
+
+
+def function(name: str, value) -> Callable:
+    """Return ``value`` if it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {type(value).__name__} ({value!r:.60})")
     return value
 
 

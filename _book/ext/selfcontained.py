@@ -1,0 +1,82 @@
+"""Sphinx extension: a site that loads nothing from elsewhere, and whose lists of references are accessible.
+
+MathJax 3 comes out of the wheel ``sphinx-mathjax-offline``. Thebe, which Jupyter Book adds to every page, goes.
+With the address of the published site in the variable BOOK_URL, the pages also get what search engines and
+link previews read; without it, they name no address.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+
+# What MathJax loads for TeX input and HTML output, with its menu and its speech for screen readers: 4 of 24 MB.
+MATHJAX = [
+    "tex-chtml.js",
+    "input/tex/extensions",
+    "output/chtml/fonts/woff-v2",
+    "a11y",
+    "ui",
+    "sre/mathmaps/base.json",
+    "sre/mathmaps/en.json",
+    "sre/mathmaps/nemeth.json",
+]
+
+
+def copy_mathjax(app, exception) -> None:
+    """Copy MathJax into the site's static folder."""
+    if exception is not None or app.builder.format != "html":
+        return
+    source = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    target = Path(app.outdir, "_static", "mathjax")
+    for name in MATHJAX:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source / name, target / name)
+
+
+# What is wrong in a page's body, and what stands there instead.
+BODY = [
+    (re.compile(r'<script type="text/x-thebe-config">.*?</script>\s*<script>.*?</script>', re.DOTALL), ""),
+    (re.compile(r'(<section[^>]*) id="(?:proof|exercise|solution)-content"'), r"\1"),  # the same id in every box
+    (re.compile(r'<div class="proof admonition" id="proof">\s*<p>Proof\. '), '<div class="proof"><p><em>Proof.</em> '),
+    (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),  # as the list around it requires
+    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),  # its text is its name
+]
+
+
+def clean_page(app, pagename, templatename, context, doctree) -> None:
+    """Drop Thebe from the page, and repair markup that is invalid or that a screen reader cannot use."""
+
+    def is_thebe(file) -> bool:
+        return "thebe" in f"{getattr(file, 'filename', '')} {getattr(file, 'attributes', {}).get('body', '')}".lower()
+
+    for files in ("script_files", "css_files"):
+        context[files] = [file for file in context.get(files, []) if not is_thebe(file)]
+    for pattern, replacement in BODY:
+        context["body"] = pattern.sub(replacement, context.get("body") or "")
+    if sidebar := context.get("generate_toctree_html"):
+        name = '<summary aria-label="Pages of this chapter">'
+        context["generate_toctree_html"] = lambda **options: str(sidebar(**options)).replace("<summary>", name)
+
+
+def announce_address(app, config) -> None:
+    """Add sitemap and link previews if the address of the site is known."""
+    if url := os.environ.get("BOOK_URL", "").rstrip("/"):
+        config.html_baseurl = config.ogp_site_url = f"{url}/"
+        config.sitemap_url_scheme = "{link}"
+        config.ogp_social_cards = {"enable": False}
+
+
+def setup(app):
+    """Register the extension with Sphinx."""
+    if os.environ.get("BOOK_URL"):
+        app.setup_extension("sphinx_sitemap")
+        app.setup_extension("sphinxext.opengraph")
+    app.connect("config-inited", announce_address)
+    app.connect("html-page-context", clean_page, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
