@@ -38,7 +38,6 @@ endif
 
 # Sphinx repeats a page's warnings only when it reads the page again. After a build that was not clean it must
 # therefore read them all, or the second try would pass.
-book: export GENAI_COURSE_PROGRESS := 0
 book: $(STAMP) ## run every notebook and build the site into _build/html
 	@test -e _build/.clean || rm -rf _build/.doctrees
 	@rm -f _build/.clean

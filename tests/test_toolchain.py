@@ -29,7 +29,14 @@ parts:
           - file: chapters/4_demo/one
           - file: chapters/4_demo/two
 """
-RUN = "from pathlib import Path\n\nwith Path('../../runs.txt').open('a') as file:\n    print('{name}', file=file)"
+RUN = """\
+import os
+from pathlib import Path
+
+assert os.environ["GENAI_COURSE_PROGRESS"] == "0"  # no progress bars, in the book and in the tests
+with Path("../../runs.txt").open("a") as file:
+    print("{name}", file=file)
+"""
 FIGURE = "import matplotlib.pyplot as plt\n\nplt.plot([0, 1])\nplt.show()"
 FIGURE_METADATA = {"mystnb": {"image": {"alt": "A line"}, "figure": {"caption": "A line.", "name": "fig-line"}}}
 UNIT_TESTS = """\

@@ -165,7 +165,7 @@ def test_the_learned_scale_has_the_gradient_of_its_formula():
 
 
 LOGIT_W, LOGIT_B = np.array([[1.2, -0.7], [0.4, 2.0]]), np.array([[0.3, -0.2], [-1.0, 0.1]])
-GREY = np.array([[0.2, 0.9], [0.5, 1.0]])
+GRAY = np.array([[0.2, 0.9], [0.5, 1.0]])
 ENCODED = np.array([0.4, math.log(0.3)])  # mu and log_var, whatever the picture
 PICTURES = [np.reshape(y, (2, 2)).astype(float) for y in itertools.product((0, 1), repeat=4)]
 
@@ -188,8 +188,8 @@ def average(function, mean: float, var: float) -> float:
 
 
 def chance(y) -> float:
-    """Probability that pixels drawn with probabilities GREY give the picture ``y``."""
-    return float(np.prod(np.where(y == 1, GREY, 1 - GREY)))
+    """Probability that pixels drawn with probabilities GRAY give the picture ``y``."""
+    return float(np.prod(np.where(y == 1, GRAY, 1 - GRAY)))
 
 
 @pytest.mark.parametrize("z", [-2.0, 0.0, 1.3])
@@ -207,9 +207,9 @@ def test_bernoulli_log_likelihood_is_finite_for_sure_decoders():
     assert value == pytest.approx(-400)
 
 
-def test_grey_values_stand_for_the_black_and_white_pictures_drawn_from_them():
+def test_gray_values_stand_for_the_black_and_white_pictures_drawn_from_them():
     """Both claims of the class's docstring, by adding up all 16 pictures."""
-    vae, x, z = pixel_vae(), jnp.asarray(GREY, jnp.float32), 0.8
+    vae, x, z = pixel_vae(), jnp.asarray(GRAY, jnp.float32), 0.8
     assert sum(map(chance, PICTURES)) == pytest.approx(1)
     expected = sum(chance(y) * log_bernoulli(y, z) for y in PICTURES)
     assert float(vae.log_likelihood(x, jnp.array([z]))) == pytest.approx(expected, abs=1e-5)
@@ -258,7 +258,7 @@ def test_bernoulli_samples_are_black_and_white_with_the_models_mean():
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
 def test_loss_is_distortion_plus_beta_rate(beta):
-    vae, x, key = pixel_vae(beta), jnp.asarray(GREY, jnp.float32), jax.random.key(14)
+    vae, x, key = pixel_vae(beta), jnp.asarray(GRAY, jnp.float32), jax.random.key(14)
     loss, parts = vae.loss(x, key)
     assert set(parts) == {"distortion", "rate"}
     rate = 0.5 * (0.4**2 + 0.3 - 1 - math.log(0.3))

@@ -6,6 +6,7 @@ is another one than last time.
 """
 
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -66,6 +67,7 @@ def name_failures(app, exception) -> None:
 
 def setup(app):
     """Register the extension with Sphinx."""
+    os.environ["GENAI_COURSE_PROGRESS"] = "0"  # no progress bars in the pages
     app.add_config_value("course_fingerprint", "", "env", str)
     app.connect("config-inited", drop_stale_cache)
     app.connect("build-finished", name_failures)
