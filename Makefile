@@ -14,7 +14,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.2
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test lab lint student lock clean
+.PHONY: help env book test seeds lab lint student lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ test: export JAX_DEBUG_KEY_REUSE := 1
 test: $(STAMP) ## run the unit tests, then every notebook
 	MPLBACKEND=Agg $(BIN)/python -m pytest --jaxtyping-packages=genai_course,beartype.beartype tests
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 chapters
+
+seeds: $(STAMP) ## run every notebook with four other root keys (slow): NOTEBOOK= names one
+	$(BIN)/python tests/seeds.py $(NOTEBOOK)
 
 lab: $(STAMP) ## open the course in JupyterLab
 	$(BIN)/jupyter lab
