@@ -132,6 +132,123 @@ NETS = [
     *table(nets.parameter_count, dict, {"model": [None, 3, "model", np.ones(3), VAE]}),
 ]
 
+IDS = [*NOT_AN_ARRAY, np.array([[0]]), np.array([0.0, 1.0]), np.array([], int), np.array([0, 4]), np.array([-1, 0])]
+ONE_ID = [*NOT_AN_ARRAY, np.array([0]), 0.0, 4, -1]
+VECTORS = [*NOT_AN_ARRAY, *spoiled((5, 3)), np.ones((5, 4)), np.ones((5, 4, 1))]
+STATES = [*NOT_AN_ARRAY, *spoiled((6,)), np.ones(5)]
+
+
+@functools.cache
+def gru(embed: int | None) -> nets.GRU:
+    return nets.GRU(3 if embed is None else 4, 4, key=key(), hidden=6, embed=embed)
+
+
+@functools.cache
+def transformer() -> nets.Transformer:
+    return nets.Transformer(4, 5, key=key(), width=8, heads=2)
+
+
+SEQUENCES = [
+    *table(
+        nets.GRU,
+        lambda: {"in_size": 4, "out_size": 4, "key": key()},
+        {
+            "in_size": NOT_A_COUNT,
+            "out_size": NOT_A_COUNT,
+            "key": KEYS,
+            "hidden": NOT_A_COUNT,
+            "embed": [bad for bad in NOT_A_COUNT if bad is not None],
+        },
+    ),
+    *table(
+        nets.Transformer,
+        lambda: {"vocabulary_size": 4, "length": 5, "key": key()},
+        {
+            "vocabulary_size": NOT_A_COUNT,
+            "length": NOT_A_COUNT,
+            "key": KEYS,
+            "width": [*NOT_A_COUNT, 62],
+            "heads": NOT_A_COUNT,
+            "layers": NOT_A_COUNT,
+            "mlp": [None, 0, 1, "yes"],
+            "position": ["learned", "", None, 3],
+        },
+    ),
+    *table(lambda xs: gru(None)(xs), dict, {"xs": VECTORS}),
+    *table(lambda xs: gru(3)(xs), dict, {"xs": IDS}),
+    *table(
+        lambda **inputs: gru(None).run(**inputs),
+        lambda: {"state": np.zeros(6), "xs": np.ones((5, 3))},
+        {"state": STATES, "xs": VECTORS},
+    ),
+    *table(
+        lambda **inputs: gru(None).step(**inputs),
+        lambda: {"state": np.zeros(6), "x": np.ones(3)},
+        {"state": STATES, "x": [*NOT_AN_ARRAY, *spoiled((3,)), np.ones(4)]},
+    ),
+    *table(lambda x: gru(3).step(np.zeros(6), x), dict, {"x": ONE_ID}),
+    *table(lambda length: gru(3).start(length), dict, {"length": [bad for bad in NOT_A_COUNT if bad is not None]}),
+    *table(lambda ids: transformer()(ids), dict, {"ids": [*IDS, np.zeros(6, int)]}),
+    *table(lambda ids: transformer().attention(ids), dict, {"ids": [*IDS, np.zeros(6, int)]}),
+    *table(
+        lambda **inputs: transformer().step(**inputs),
+        lambda: {"cache": transformer().start(), "x": 0},
+        {"cache": [None, 3, np.zeros(6), ()], "x": ONE_ID},
+    ),
+    *table(
+        lambda length: transformer().start(length), dict, {"length": [*[b for b in NOT_A_COUNT if b is not None], 6]}
+    ),
+]
+
+CLASSES = [None, "3", 2.5, (3, 0), (3, -1), (3, 2.0), 0, -1]
+LABELS = [3, -2, 0.5, "a", object(), np.array([0, 1])]
+DENOISERS = [
+    *table(
+        nets.time_embedding,
+        lambda: {"t": 0.5, "size": 8},
+        {"t": [*NOT_AN_ARRAY, math.nan, np.ones(2)], "size": [*NOT_A_COUNT, 7]},
+    ),
+    *table(
+        nets.ResidualMLP,
+        lambda: {"size": 4, "key": key()},
+        {
+            "size": NOT_A_COUNT,
+            "key": KEYS,
+            "width": NOT_A_COUNT,
+            "depth": NOT_A_COUNT,
+            "classes": CLASSES,
+            "features": [*NOT_A_WHOLE, -1],
+        },
+    ),
+    *table(
+        nets.UNet,
+        lambda: {"key": key(), "size": 4, "width": 4},
+        {
+            "key": KEYS,
+            "size": [*NOT_A_COUNT, 18],
+            "width": [*NOT_A_COUNT, 6],
+            "classes": CLASSES,
+            "features": [*NOT_A_WHOLE, -1],
+        },
+    ),
+    *table(lambda features: nets.UNet(key=key(), classes=3, features=features), dict, {"features": [2]}),
+    *table(
+        lambda **inputs: nets.ResidualMLP(4, key=key(), width=4, depth=1, classes=3)(**inputs),
+        lambda: {"x": np.ones(4), "t": 0.5, "label": 1},
+        {"x": [*NOT_AN_ARRAY, *spoiled((4,))[:3], np.ones(5)], "t": [*NOT_AN_ARRAY, math.nan], "label": LABELS},
+    ),
+    *table(
+        lambda **inputs: nets.ResidualMLP(4, key=key(), width=4, depth=1, features=2)(**inputs),
+        lambda: {"x": np.ones(4), "t": 0.5},
+        {"label": [None, 1, np.ones(3), np.array([0.0, math.nan])]},
+    ),
+    *table(
+        lambda **inputs: nets.UNet(key=key(), size=4, width=4, classes=3)(**inputs),
+        lambda: {"x": np.ones((4, 4)), "t": 0.5, "label": 1},
+        {"x": [*NOT_AN_ARRAY, *spoiled((4, 4)), np.ones((4, 8))], "t": [*NOT_AN_ARRAY, math.nan], "label": LABELS},
+    ),
+]
+
 
 @functools.cache
 def vae() -> VAE:
@@ -236,7 +353,7 @@ PLOT = [
         },
     ),
 ]
-BAD = GLYPHS + NETS + MODEL + TRAIN + PLOT
+BAD = GLYPHS + NETS + SEQUENCES + DENOISERS + MODEL + TRAIN + PLOT
 
 
 @pytest.mark.parametrize(("function", "good", "argument", "value"), BAD)
@@ -245,7 +362,11 @@ def test_bad_arguments_are_named(function, good, argument, value):
 
 
 @pytest.mark.parametrize(
-    "function", [glyphs.sample, glyphs.render, nets.MLP, nets.ConvEncoder, VAE, fit, plot.loss_curve]
+    "function",
+    [
+        *(glyphs.sample, glyphs.render, nets.MLP, nets.ConvEncoder, VAE, fit, plot.loss_curve),
+        *(nets.GRU, nets.Transformer, nets.ResidualMLP, nets.UNet, nets.time_embedding),
+    ],
 )
 def test_the_good_arguments_of_the_table_are_good(function):
     """Otherwise an error could be about something else."""

@@ -205,7 +205,7 @@ def fingerprint(monkeypatch):
 
 def test_fingerprint_is_of_package_and_lock(tmp_path, fingerprint):
     (tmp_path / "genai_course/data").mkdir(parents=True)
-    files = [tmp_path / name for name in ("requirements.lock", "genai_course/nets.py", "genai_course/data/toys.py")]
+    files = [tmp_path / name for name in ("requirements.lock", "genai_course/train.py", "genai_course/data/toys.py")]
     seen = set()
     for file in files:
         file.write_text("before")
