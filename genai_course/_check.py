@@ -52,6 +52,13 @@ def function(name: str, value) -> Callable:
     return value
 
 
+def optimizer(name: str, value):
+    """Return ``value`` if it is an Optax transformation."""
+    if not (hasattr(value, "init") and hasattr(value, "update")):
+        raise TypeError(f"{name} must be an Optax transformation, got {type(value).__name__}")
+    return value
+
+
 def key(name: str, value) -> jax.Array:
     """Return ``value`` if it is one typed PRNG key, as ``jax.random.key`` makes it."""
     if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):

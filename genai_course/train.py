@@ -92,9 +92,7 @@ def fit(
     if loss is None and not callable(getattr(model, "loss", None)):
         raise TypeError(f"loss must be given, because {type(model).__name__} has no method loss(x, key)")
     loss = _own_loss if loss is None else _check.function("loss", loss)
-    optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer must be an Optax transformation, got {type(optimizer).__name__}")
+    optimizer = optax.adam(1e-3) if optimizer is None else _check.optimizer("optimizer", optimizer)
     if checkpoint is not None:
         checkpoint = _checkpoint.file("checkpoint", checkpoint)
     if mesh is not None:

@@ -171,11 +171,10 @@ def fit_gan(
     discriminator_steps = _check.integer("discriminator_steps", discriminator_steps)
     ema = _check.number("ema", ema, least=0.0, most=1.0)
     _check.key("key", key)
-    optimizer = optax.adam(1e-3, b1=0.5) if optimizer is None else optimizer
-    discriminator_optimizer = optimizer if discriminator_optimizer is None else discriminator_optimizer
-    for name, value in {"optimizer": optimizer, "discriminator_optimizer": discriminator_optimizer}.items():
-        if not (hasattr(value, "init") and hasattr(value, "update")):
-            raise TypeError(f"{name} must be an Optax transformation, got {type(value).__name__}")
+    optimizer = optax.adam(1e-3, b1=0.5) if optimizer is None else _check.optimizer("optimizer", optimizer)
+    if discriminator_optimizer is None:
+        discriminator_optimizer = optimizer
+    _check.optimizer("discriminator_optimizer", discriminator_optimizer)
 
     arrays = None if callable(data) else train._arrays("data", data)
     draw = _drawer(data, batch_size)
