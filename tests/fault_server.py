@@ -192,9 +192,10 @@ def read_only(folder):
 
 
 PROGRAM = """
-import json, sys
+import json, signal, sys
 import pooch
 from genai_course.data import _fetch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with interrupts ignored
 cache, mirrors, size, sha256 = json.loads(sys.argv[1])
 pooch.os_cache = lambda _: cache
 _fetch.REGISTRY["names"] = _fetch.Source("names", "none", mirrors, {"names.txt": (size, sha256)})
