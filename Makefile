@@ -14,10 +14,10 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.2
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test seeds lab lint student lock clean
+.PHONY: help env book test site-check seeds lab lint student lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: $(STAMP) ## make the environment in .venv from requirements.lock
 
@@ -47,8 +47,11 @@ book: $(STAMP) ## run every notebook and build the site into _build/html
 test: export GENAI_COURSE_PROGRESS := 0
 test: export JAX_DEBUG_KEY_REUSE := 1
 test: $(STAMP) ## run the unit tests, then every notebook
-	MPLBACKEND=Agg $(BIN)/python -m pytest --jaxtyping-packages=genai_course,beartype.beartype tests
+	MPLBACKEND=Agg $(BIN)/python -m pytest --jaxtyping-packages=genai_course,beartype.beartype tests --ignore=tests/site
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 chapters
+
+site-check: $(STAMP) ## open every page of the built book in Chromium: looks, accessibility, links
+	$(BIN)/python -m pytest -q tests/site
 
 seeds: $(STAMP) ## run every notebook with four other root keys (slow): NOTEBOOK= names one
 	$(BIN)/python tests/seeds.py $(NOTEBOOK)
