@@ -64,7 +64,7 @@ def clean_page(app, pagename, templatename, context, doctree) -> None:
         context["generate_toctree_html"] = lambda **options: str(sidebar(**options)).replace("<summary>", name)
 
 
-ICONS = re.compile(r'<script[^>]*/fontawesome\.js[^>]*></script>')
+ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
 
 
 def drop_icon_script(app, exception) -> None:
