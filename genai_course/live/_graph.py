@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ class Value(NamedTuple):
     dtype: np.dtype
 
 
-def row_major(shape: Sequence[int]) -> list[int]:
+def row_major(shape) -> list[int]:
     """Strides, in elements, of an array that is stored row by row."""
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
@@ -27,7 +26,7 @@ class Graph:
     def __init__(self):
         self.shapes, self.operations, self.constants, self._ids = [], [], {}, {}
 
-    def value(self, shape: Sequence[int], dtype) -> Value:
+    def value(self, shape, dtype) -> Value:
         """A new value."""
         self.shapes.append([int(n) for n in shape])
         return Value(len(self.shapes) - 1, tuple(self.shapes[-1]), np.dtype(dtype))
@@ -45,20 +44,20 @@ class Graph:
             self.constants[self._ids[content]] = x
         return self._ids[content]
 
-    def emit(self, op: str, inputs: Sequence, shape: Sequence[int], dtype, **details) -> Value:
+    def emit(self, op: str, inputs, shape, dtype, **details) -> Value:
         """Add an operation; return its result."""
         ids, out = [self.id_of(x) for x in inputs], self.value(shape, dtype)
         details = json.loads(json.dumps(details, default=int))  # NumPy's integers are no JSON
         self.operations.append({"op": op, "in": ids, "out": out.id, **details})
         return out
 
-    def reshape(self, x, shape: Sequence[int]):
+    def reshape(self, x, shape):
         """The same elements in the same order."""
         if not isinstance(x, Value):
             return np.asarray(x).reshape(shape)
         return x if x.shape == tuple(shape) else self.emit("same", [x], shape, x.dtype)
 
-    def take(self, x, shape: Sequence[int], strides: Sequence[int], offset: int = 0):
+    def take(self, x, shape, strides, offset: int = 0):
         """The array whose element [i, j, …] is element offset + i·strides[0] + j·strides[1] + … of ``x``."""
         shape, strides, offset = [int(n) for n in shape], [int(s) for s in strides], int(offset)
         if offset == 0 and math.prod(shape) == math.prod(x.shape) and strides == row_major(shape):
@@ -69,12 +68,12 @@ class Graph:
             return flat[np.asarray(index, int)]
         return self.emit("take", [x], shape, x.dtype, strides=strides, offset=offset)
 
-    def permute(self, x, order: Sequence[int]):
+    def permute(self, x, order):
         """Axes in another order."""
         strides = row_major(x.shape)
         return self.take(x, [x.shape[i] for i in order], [strides[i] for i in order])
 
-    def broadcast(self, x, shape: Sequence[int]):
+    def broadcast(self, x, shape):
         """An array of this shape, or of one element, which the operations accept with any shape."""
         if tuple(x.shape) == tuple(shape) or math.prod(x.shape) == 1:
             return x
