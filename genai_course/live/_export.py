@@ -89,7 +89,7 @@ def _unrolled(graph: Graph, equation, arguments) -> list:
     ]
 
 
-def _stored(x: np.ndarray, weights: str) -> np.ndarray:
+def _stored(x, weights):
     """A constant as it is stored: weights in half precision, masks in bytes, the rest in single precision."""
     if x.dtype == bool:
         return x.astype(np.uint8)

@@ -57,7 +57,7 @@ class Graph:
             return np.asarray(x).reshape(shape)
         return x if x.shape == tuple(shape) else self.emit("same", [x], shape, x.dtype)
 
-    def take(self, x, shape, strides, offset: int = 0):
+    def take(self, x, shape, strides, offset=0):
         """The array whose element [i, j, …] is element offset + i·strides[0] + j·strides[1] + … of ``x``."""
         shape, strides, offset = [int(n) for n in shape], [int(s) for s in strides], int(offset)
         if offset == 0 and math.prod(shape) == math.prod(x.shape) and strides == row_major(shape):
