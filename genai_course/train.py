@@ -108,7 +108,9 @@ def fit(
     arrays = None if callable(data) else data
     if mesh is not None:  # every device holds the state and the data; the batch is what is split
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        state, arrays, key = jax.device_put((state, arrays, key), everywhere)
+        # A key travels as the numbers in it: device_put takes no typed key to the devices of another process.
+        state, arrays, numbers = jax.device_put((state, arrays, jax.random.key_data(key)), everywhere)
+        key = jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(key))
     rows, evaluations, best = [], [], params
     header = {"batch_size": batch_size, "key": np.asarray(jax.random.key_data(key)).tolist(), "names": names}
     if checkpoint is not None and checkpoint.exists():

@@ -25,11 +25,7 @@ def train_with_others(process_id: int, processes: int, port: int, out: str) -> N
 
     model, data, loss = problem(jax.random.key(0))
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    # device_put takes no typed key to devices of other processes, only the numbers in it
-    numbers = jax.device_put(jax.random.key_data(jax.random.key(1)), everywhere)
-    key = jax.random.wrap_key_data(numbers)
-    run = fit(model, data, loss=loss, key=key, steps=STEPS, batch_size=16, mesh=mesh)
+    run = fit(model, data, loss=loss, key=jax.random.key(1), steps=STEPS, batch_size=16, mesh=mesh)
     weight = run.model.layers[0].weight
     holders = len(weight.sharding.device_set)
     counts = [jax.process_count(), jax.device_count(), jax.local_device_count(), holders]

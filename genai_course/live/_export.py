@@ -31,11 +31,12 @@ def _folded(equation, inputs) -> list:
 
 
 def _can_be_folded(equation, inputs) -> bool:
-    """All inputs known, and the results no more numbers than a reader's browser should have to load."""
+    """All inputs known; and no broadcast, which would make many numbers to load out of few."""
     if any(isinstance(x, Value) for x in inputs):
         return False
-    numbers = sum(math.prod(v.aval.shape) for v in equation.outvars)
-    return numbers <= max(1000, sum(np.size(x) for x in inputs)) or equation.primitive.name not in {"broadcast_in_dim"}
+    if equation.primitive.name != "broadcast_in_dim":
+        return True
+    return math.prod(equation.outvars[0].aval.shape) <= max(1000, sum(np.size(x) for x in inputs))
 
 
 def trace(graph: Graph, jaxpr, constants: Sequence, inputs: Sequence) -> list:

@@ -106,6 +106,24 @@
     return all;
   }
 
+  // For a gather or a scatter: which address element i means, and whether it lies inside the array as the indices
+  // stand; if it does not, the address is that of the nearest place inside.
+  function placer({ steps, index_steps, strides, limits }, index, shape) {
+    const inside = addresses(shape, steps, 0);
+    const where = addresses(shape, index_steps, 0);
+    const found = { address: 0, lies: true };
+    return (i) => {
+      found.address = inside[i];
+      found.lies = true;
+      for (let j = 0; j < strides.length; j++) {
+        const place = index[where[i] + j];
+        if (place < 0 || place > limits[j]) found.lies = false;
+        found.address += clamp(place, limits[j]) * strides[j];
+      }
+      return found;
+    };
+  }
+
   // One maker for each operation. It gets the operation, its input arrays, its output array and the shape of that, and
   // returns what is to be done at each run.
   const MAKE = {
@@ -292,39 +310,25 @@
       };
     },
 
-    gather({ steps, index_steps, strides, limits, outside }, [a, index], out, shape) {
-      const inside = addresses(shape, steps, 0);
-      const where = addresses(shape, index_steps, 0);
-      const fill = outside === null ? null : Number(outside);
+    gather(operation, [a, index], out, shape) {
+      const place = placer(operation, index, shape);
+      const fill = operation.outside === null ? null : Number(operation.outside);
       return () => {
         for (let i = 0; i < out.length; i++) {
-          let address = inside[i];
-          let lies = true;
-          for (let j = 0; j < strides.length; j++) {
-            const place = index[where[i] + j];
-            if (place < 0 || place > limits[j]) lies = false;
-            address += clamp(place, limits[j]) * strides[j];
-          }
+          const { address, lies } = place(i);
           out[i] = lies || fill === null ? a[address] : fill;
         }
       };
     },
 
-    scatter({ name, steps, index_steps, strides, limits, clip }, [a, index, updates], out, _, shapes) {
-      const f = BINARY[name];
-      const inside = addresses(shapes[2], steps, 0);
-      const where = addresses(shapes[2], index_steps, 0);
+    scatter(operation, [a, index, updates], out, _, shapes) {
+      const f = BINARY[operation.name];
+      const place = placer(operation, index, shapes[2]);
       return () => {
         out.set(a);
         for (let i = 0; i < updates.length; i++) {
-          let address = inside[i];
-          let lies = true;
-          for (let j = 0; j < strides.length; j++) {
-            const place = index[where[i] + j];
-            if (place < 0 || place > limits[j]) lies = false;
-            address += clamp(place, limits[j]) * strides[j];
-          }
-          if (lies || clip) out[address] = f(out[address], updates[i]);
+          const { address, lies } = place(i);
+          if (lies || operation.clip) out[address] = f(out[address], updates[i]);
         }
       };
     },

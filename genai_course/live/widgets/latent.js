@@ -29,7 +29,7 @@ Live.figure((run, { extent, shape, points, colors }, app) => {
     for (const [x, y, label] of points) dot(x, y, 2, colors[label % colors.length]);
     dot(code[0], code[1], 8, "#fff", "#000");
     place.textContent = `z = (${code[0].toFixed(2)}, ${code[1].toFixed(2)})`;
-    app.dataset.output = JSON.stringify({ code: Array.from(code), ink: Array.from(ink) });
+    app.dataset.output = JSON.stringify({ code: Array.from(code) });
   }
 
   function moveTo(x, y) {

@@ -16,7 +16,7 @@ Live.figure((run, { shape, size, steps, choices, delay }, app) => {
     state.textContent = `step ${i} of ${steps}, noise number ${seed + 1}`;
     play.textContent = timer ? "Pause" : i === steps ? "Play again" : "Play";
     next.disabled = i === steps;
-    app.dataset.output = JSON.stringify({ i, seed, x: Array.from(x), ink: Array.from(ink) });
+    app.dataset.output = JSON.stringify({ i, seed, x: Array.from(x) });
   }
 
   function advance() {

@@ -13,7 +13,7 @@ Live.figure((run, { extent, shape, size, shown, choices }, app) => {
     const arrays = choices.length ? [z, Float32Array.from(choices[choice].value)] : [z];
     const [ink] = run(...arrays);
     draw(ink);
-    app.dataset.output = JSON.stringify({ z: Array.from(z), choice, ink: Array.from(ink) });
+    app.dataset.output = JSON.stringify({ z: Array.from(z), choice });
   }
 
   Live.button(top, "New draw", () => {
