@@ -24,10 +24,15 @@ NODE = shutil.which("node")
 if NODE is None and not os.environ.get("CI"):
     pytest.skip("node is not installed", allow_module_level=True)
 
-K = jax.random.split(jax.random.key(0), 12)
-VECTOR, MATRIX, IMAGE = (jax.random.normal(k, shape) for k, shape in zip(K, ((7,), (5, 6), (2, 8, 8))))
-W = [jax.random.normal(k, (6, 6)) for k in jax.random.split(K[3], 4)]
-KERNELS = jax.random.normal(K[4], (4, 2, 3, 3))
+
+def key(i: int):
+    """A key made anew at every call: a test that traces a function twice uses its key twice."""
+    return jax.random.fold_in(jax.random.key(0), i)
+
+
+VECTOR, MATRIX, IMAGE = (jax.random.normal(key(i), shape) for i, shape in enumerate(((7,), (5, 6), (2, 8, 8))))
+W = [jax.random.normal(k, (6, 6)) for k in jax.random.split(key(3), 4)]
+KERNELS = jax.random.normal(key(4), (4, 2, 3, 3))
 CAUSAL = jnp.tril(jnp.ones((5, 5), bool))
 IDS = jnp.array([3, 0, 2, 4])
 
@@ -50,7 +55,7 @@ def computed(*cases):
 
 
 def lstm(x):
-    cell = eqx.nn.LSTMCell(6, 5, key=K[5])
+    cell = eqx.nn.LSTMCell(6, 5, key=key(5))
 
     def step(state, row):
         state = cell(row, state)
@@ -60,7 +65,7 @@ def lstm(x):
 
 
 def energy_gradient(x):
-    net = nets.MLP((7, 8, 1), key=K[6])
+    net = nets.MLP((7, 8, 1), key=key(6))
     return jax.grad(lambda x: net(x)[0])(x)
 
 
@@ -106,8 +111,8 @@ FUNCTIONS = {
         lambda x: jax.lax.conv_general_dilated(x[None], KERNELS[:, :1], (1, 1), "SAME", feature_group_count=2),
         IMAGE,
     ),
-    "transposed convolution": (eqx.nn.ConvTranspose2d(2, 3, 4, stride=2, padding=1, key=K[7]), IMAGE),
-    "one-dimensional convolution": (eqx.nn.Conv1d(5, 3, 3, padding=1, key=K[7]), MATRIX),
+    "transposed convolution": (eqx.nn.ConvTranspose2d(2, 3, 4, stride=2, padding=1, key=key(7)), IMAGE),
+    "one-dimensional convolution": (eqx.nn.Conv1d(5, 3, 3, padding=1, key=key(7)), MATRIX),
     "pooling": (lambda x: eqx.nn.MaxPool2d(3, 2, padding=1)(x) + eqx.nn.AvgPool2d(3, 2, padding=1)(x), IMAGE),
     "resize": (lambda x: jax.image.resize(x, (2, 16, 12), "bilinear"), IMAGE),
     "embedding": (lambda ids: W[0][ids] * jnp.take(W[1], ids, axis=1).T, IDS),
@@ -125,7 +130,7 @@ FUNCTIONS = {
     "gradient of an energy": (energy_gradient, VECTOR),
     "layer norm": (lambda x: jax.vmap(eqx.nn.LayerNorm(6))(x), MATRIX),
     "attention": (
-        lambda x: eqx.nn.MultiheadAttention(2, 6, key=K[8])(x, x, x, mask=jnp.tril(jnp.ones((5, 5), bool))),
+        lambda x: eqx.nn.MultiheadAttention(2, 6, key=key(8))(x, x, x, mask=jnp.tril(jnp.ones((5, 5), bool))),
         MATRIX,
     ),
 }
@@ -144,21 +149,21 @@ def test_functions_in_single_precision():
 
 def models():
     """The kinds of network that the book's figures use, with their inputs."""
-    decoder = nets.ConvDecoder(2, key=K[0])
-    unet = nets.UNet(key=K[1], classes=10)
-    transformer, gru = nets.Transformer(30, 32, key=K[2]), nets.GRU(30, 30, key=K[3], embed=16)
-    denoiser = diffusion.Diffusion(nets.ResidualMLP(96, key=K[4], width=128, classes=(10, 20)), (96,))
-    coupling = flow.RealNVP(2, key=K[5])
-    dense = vae.VAE(nets.MLP((784, 64, 4), key=K[6]), nets.MLP((2, 64, 784), key=K[7], out_shape=(28, 28)), 2)
+    decoder = nets.ConvDecoder(2, key=key(0))
+    unet = nets.UNet(key=key(1), classes=10)
+    transformer, gru = nets.Transformer(30, 32, key=key(2)), nets.GRU(30, 30, key=key(3), embed=16)
+    denoiser = diffusion.Diffusion(nets.ResidualMLP(96, key=key(4), width=128, classes=(10, 20)), (96,))
+    coupling = flow.RealNVP(2, key=key(5))
+    dense = vae.VAE(nets.MLP((784, 64, 4), key=key(6)), nets.MLP((2, 64, 784), key=key(7), out_shape=(28, 28)), 2)
     ids = jnp.arange(32) % 30
     return {
         "dense decoder": (lambda z: jax.nn.sigmoid(dense.decoder(z)), [VECTOR[:2]]),
         "convolutional decoder": (lambda z: jax.nn.sigmoid(decoder(z)), [VECTOR[:2]]),
         "flow": (lambda z: coupling.forward(z), [VECTOR[:2]]),
-        "U-Net": (lambda x, t: unet(x, t, 3), [jax.random.normal(K[8], (16, 16)), jnp.float32(0.4)]),
+        "U-Net": (lambda x, t: unet(x, t, 3), [jax.random.normal(key(8), (16, 16)), jnp.float32(0.4)]),
         "denoiser": (
             lambda x, t, label: denoiser.net(x, t, label),
-            [jax.random.normal(K[9], (96,)), jnp.float32(0.3), jnp.array([4, -1])],
+            [jax.random.normal(key(9), (96,)), jnp.float32(0.3), jnp.array([4, -1])],
         ),
         "transformer": (transformer, [ids]),
         "GRU": (gru, [ids]),
@@ -210,7 +215,7 @@ def test_weights_are_checked():
 def test_payload_is_halved_and_dead_code_is_dropped():
     def f(x):
         _ = x @ jnp.ones((7, 500))
-        return nets.MLP((7, 100, 7), key=K[0])(x)
+        return nets.MLP((7, 100, 7), key=key(0))(x)
 
     half, single = (len(live.export(f, VECTOR, weights=w)["data"]) for w in ("float16", "float32"))
     assert half < 0.6 * single
