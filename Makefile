@@ -46,9 +46,9 @@ book: $(STAMP) ## run every notebook and build the site into _build/html
 
 test: export GENAI_COURSE_PROGRESS := 0
 test: export JAX_DEBUG_KEY_REUSE := 1
-test: $(STAMP) ## run the unit tests, then every notebook
+test: $(STAMP) ## run the unit tests, then every notebook; `make book` uses what these have printed
 	MPLBACKEND=Agg $(BIN)/python -m pytest --jaxtyping-packages=genai_course,beartype.beartype tests --ignore=tests/site
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 chapters
+	$(BIN)/python -m pytest -p _book.ext.nbval_to_book --nbval-lax --nbval-current-env --nbval-cell-timeout=300 chapters
 
 site-check: $(STAMP) ## open every page of the built book in Chromium: looks, accessibility, links
 	$(BIN)/python -m pytest -q tests/site

@@ -170,7 +170,7 @@ def models():
     }
 
 
-@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 1e-5), ("float16", 2e-3)])
+@pytest.mark.parametrize(("weights", "tolerance"), [("float32", 1e-5), ("float16", 2e-3), ("int8", 2e-2)])
 def test_models(weights, tolerance):
     cases = models()
     results = computed(*((f, xs, weights) for f, xs in cases.values()))
@@ -212,13 +212,14 @@ def test_weights_are_checked():
         inspect.unwrap(live.export)(jnp.sin, VECTOR, weights="float8")
 
 
-def test_payload_is_halved_and_dead_code_is_dropped():
+def test_payload_shrinks_with_the_weights_and_dead_code_is_dropped():
     def f(x):
         _ = x @ jnp.ones((7, 500))
         return nets.MLP((7, 100, 7), key=key(0))(x)
 
-    half, single = (len(live.export(f, VECTOR, weights=w)["data"]) for w in ("float16", "float32"))
+    byte, half, single = (len(live.export(f, VECTOR, weights=w)["data"]) for w in ("int8", "float16", "float32"))
     assert half < 0.6 * single
+    assert byte < 0.65 * half
     assert single < 4 / 3 * 4 * (7 * 100 * 2 + 107) + 200
 
 

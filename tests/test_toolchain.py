@@ -170,6 +170,15 @@ class TestBook:
         assert book.runs() == ["one", "two"]
         assert "ostrich" in book.page("chapters/4_demo/two")
 
+    def test_notebooks_that_the_tests_have_run_are_not_run_again(self, book):
+        book.write("genai_course/extra.py", "VALUE = 'heron'\n")
+        assert book.make("test").returncode == 0
+        assert book.runs() == ["one", "two"]
+        assert book.make("book").returncode == 0
+        assert book.runs() == []
+        assert "heron" in book.page("chapters/4_demo/two")
+        assert '<img alt="A line" src="../../_images/' in book.page("chapters/4_demo/one")
+
     def test_address_comes_from_the_environment(self, book):
         assert book.make("book", BOOK_URL="https://book.test/course").returncode == 0
         assert (
@@ -204,8 +213,8 @@ def fingerprint(monkeypatch):
 
 
 def test_fingerprint_is_of_package_and_lock(tmp_path, fingerprint):
-    (tmp_path / "genai_course/data").mkdir(parents=True)
-    files = [tmp_path / name for name in ("requirements.lock", "genai_course/train.py", "genai_course/data/toys.py")]
+    (tmp_path / "genai_course/live").mkdir(parents=True)
+    files = [tmp_path / name for name in ("requirements.lock", "genai_course/train.py", "genai_course/live/runtime.js")]
     seen = set()
     for file in files:
         file.write_text("before")
@@ -214,7 +223,7 @@ def test_fingerprint_is_of_package_and_lock(tmp_path, fingerprint):
         file.write_text("after")
     (tmp_path / "intro.md").write_text("no code")
     seen.add(fingerprint(tmp_path))
-    files[-1].rename(files[-1].with_name("renamed.py"))
+    files[-1].rename(files[-1].with_name("renamed.js"))
     seen.add(fingerprint(tmp_path))
     assert len(seen) == 5
     (tmp_path / "intro.md").write_text("no code, edited")

@@ -2,7 +2,7 @@
 
 The execution cache knows a notebook by its own code. It cannot see that a function the notebook calls has
 changed, so this extension drops the cache whenever the fingerprint of ``genai_course`` and ``requirements.lock``
-is another one than last time.
+is another one than last time. The notebooks that the tests have run are in the cache too: see ``nbval_to_book``.
 """
 
 import hashlib
@@ -21,21 +21,28 @@ LOGGER = logging.getLogger(__name__)
 def fingerprint(root: Path) -> str:
     """Return a digest of everything outside a notebook that its outputs depend on."""
     digest = hashlib.sha256(repr(sys.version_info[:2]).encode())
-    for path in [root / "requirements.lock", *sorted((root / "genai_course").rglob("*.py"))]:
+    code = [p for p in sorted((root / "genai_course").rglob("*")) if p.suffix in {".py", ".js", ".css"}]
+    for path in [root / "requirements.lock", *code]:
         digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def drop_stale_cache(app, config) -> None:
-    """Empty the cache if the fingerprint changed; as a setting, it also makes Sphinx read every page again."""
-    config.course_fingerprint = fingerprint(Path(app.srcdir))
-    cache = Path(app.outdir).parent / ".jupyter_cache"
-    stamp = cache / "course_fingerprint"
-    if not stamp.exists() or stamp.read_text() != config.course_fingerprint:
+def fresh_cache(root: Path) -> Path:
+    """Return the folder of the execution cache, emptied if the fingerprint changed."""
+    cache = root / "_build/.jupyter_cache"
+    stamp, current = cache / "course_fingerprint", fingerprint(root)
+    if not stamp.exists() or stamp.read_text() != current:
         shutil.rmtree(cache, ignore_errors=True)
         cache.mkdir(parents=True)
-        stamp.write_text(config.course_fingerprint)
-    config.nb_execution_cache_path = str(cache)
+        stamp.write_text(current)
+    return cache
+
+
+def use_fresh_cache(app, config) -> None:
+    """Tell MyST-NB where the cache is. The fingerprint, as a setting, makes Sphinx read every page when it changes."""
+    root = Path(app.srcdir)
+    config.course_fingerprint = fingerprint(root)
+    config.nb_execution_cache_path = str(fresh_cache(root))
 
 
 def failure(notebook: Path, log: str) -> str:
@@ -69,6 +76,6 @@ def setup(app):
     """Register the extension with Sphinx."""
     os.environ["GENAI_COURSE_PROGRESS"] = "0"  # no progress bars in the pages
     app.add_config_value("course_fingerprint", "", "env", str)
-    app.connect("config-inited", drop_stale_cache)
+    app.connect("config-inited", use_fresh_cache)
     app.connect("build-finished", name_failures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -90,26 +90,34 @@ def _unrolled(graph: Graph, equation, arguments) -> list:
     ]
 
 
-def _stored(x, weights):
-    """A constant as it is stored: weights in half precision, masks in bytes, the rest in single precision."""
+def _stored(x: np.ndarray, weights: str) -> tuple[str, bytes]:
+    """Type and bytes of a constant: weights as asked for, masks in bytes, the rest in single precision.
+
+    In "int8" each row of a weight is a scale s = max|w| / 127, in single precision, and whole numbers round(w / s).
+    The scales of all rows come first.
+    """
     if x.dtype == bool:
-        return x.astype(np.uint8)
+        return "uint8", x.astype(np.uint8).tobytes()
     is_weight = np.issubdtype(x.dtype, np.floating) and x.ndim >= 2 and x.size > 64
-    if is_weight and np.abs(x).max() < 6e4:  # half precision ends at 65,504
-        return x.astype(weights)
-    return x.astype(np.float32)
+    if is_weight and np.abs(x).max() < 6e4:  # half precision ends at 65,504; such numbers are masks, not weights
+        if weights == "int8":
+            rows = x.reshape(len(x), -1)
+            scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-30).astype(np.float32) / 127
+            return weights, scales.tobytes() + np.round(rows / scales).astype(np.int8).tobytes()
+        return weights, x.astype(weights).tobytes()
+    return "float32", x.astype(np.float32).tobytes()
 
 
 def export(fn: Callable, *example, weights: str = "float16") -> dict:
     """``fn`` as a graph: a dictionary of plain numbers and strings, ready for JSON.
 
     fn        function of arrays that returns an array or several; it is traced at the shapes of ``example``
-    weights   "float16" or "float32": how constants of two or more axes are stored
+    weights   "int8", "float16" or "float32": how constants of two or more axes are stored
 
     Raises ``NotImplementedError`` naming what has no counterpart in the browser, such as a primitive or a random key.
     """
     _check.function("fn", fn)
-    _check.choice("weights", weights, ("float16", "float32"))
+    _check.choice("weights", weights, ("int8", "float16", "float32"))
     example = [_check.array(f"example[{i}]", x) for i, x in enumerate(example)]
     closed = jax.make_jaxpr(fn)(*example)
     graph = Graph()
@@ -124,9 +132,9 @@ def export(fn: Callable, *example, weights: str = "float16") -> dict:
     data, constants = bytearray(), []
     for i, x in graph.constants.items():
         if i in needed:
-            x = _stored(x, weights)
-            constants.append({"id": i, "type": str(x.dtype), "offset": len(data), "size": x.size})
-            data += x.tobytes() + bytes(-x.nbytes % 4)
+            stored_as, content = _stored(x, weights)
+            constants.append({"id": i, "type": stored_as, "offset": len(data), "size": x.size})
+            data += content + bytes(-len(content) % 4)
     return {
         "version": VERSION,
         "shapes": graph.shapes,

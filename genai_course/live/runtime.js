@@ -365,13 +365,19 @@
     float16: (buffer, offset, size) => Float32Array.from(new Uint16Array(buffer, offset, size), fromHalf),
     float32: (buffer, offset, size) => new Float32Array(buffer, offset, size),
     uint8: (buffer, offset, size) => Float32Array.from(new Uint8Array(buffer, offset, size)),
+    int8: (buffer, offset, size, rows) => {
+      const scales = new Float32Array(buffer, offset, rows);
+      const whole = new Int8Array(buffer, offset + 4 * rows, size);
+      return Float32Array.from(whole, (w, i) => w * scales[Math.floor((i * rows) / size)]);
+    },
   };
 
   function load(graph) {
     if (graph.version !== VERSION) throw new Error(`graph of version ${graph.version}, expected ${VERSION}`);
     const buffer = Uint8Array.from(atob(graph.data), (c) => c.charCodeAt(0)).buffer;
     const values = [];
-    for (const { id, type, offset, size } of graph.constants) values[id] = READ[type](buffer, offset, size);
+    for (const { id, type, offset, size } of graph.constants)
+      values[id] = READ[type](buffer, offset, size, graph.shapes[id][0]);
     for (const id of graph.inputs) values[id] = new Float32Array(sizeOf(graph.shapes[id]));
     const steps = [];
     for (const operation of graph.operations) {

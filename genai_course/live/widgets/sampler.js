@@ -13,6 +13,7 @@ Live.figure((run, { shape, size, steps, choices, delay }, app) => {
 
   function show(ink) {
     draw(ink);
+    state.setAttribute("aria-live", timer ? "off" : "polite"); // not every step of a run is read aloud
     state.textContent = `step ${i} of ${steps}, noise number ${seed + 1}`;
     play.textContent = timer ? "Pause" : i === steps ? "Play again" : "Play";
     next.disabled = i === steps;
