@@ -134,14 +134,14 @@ def latent(
     extent = _check.number("extent", extent, above=0.0)
     points = np.zeros((0, 2)) if points is None else np.asarray(_check.array("points", points, ndim=2))
     labels = np.zeros(len(points), int) if labels is None else np.asarray(labels)
-    ticks = jnp.linspace(-0.8, 0.8, 11) * extent
+    ticks = jnp.linspace(-0.8, 0.8, 7) * extent
     plane = jnp.stack(jnp.meshgrid(ticks, -ticks), axis=-1).reshape(-1, 2)
     pictures = jax.vmap(lambda z: decode(z).reshape(shape))(plane)
     shown = [[round(float(x), 2), round(float(y), 2), int(c)] for (x, y), c in zip(points, labels)]
     settings = {"extent": extent, "shape": list(shape), "points": shown, "colors": list(plot.COLORS.values())}
-    reference = _reference(decode, [[z] for z in plane[jnp.array([0, 40, 60, 100])]])
+    reference = _reference(decode, [[z] for z in plane[jnp.array([0, 16, 24, 40])]])
     return Figure(
-        "latent", export(decode, jnp.zeros(2), weights=weights), reference, settings, _sheet(pictures, 11), caption, alt
+        "latent", export(decode, jnp.zeros(2), weights=weights), reference, settings, _sheet(pictures, 7), caption, alt
     )
 
 
