@@ -28,6 +28,7 @@ parts:
         sections:
           - file: chapters/4_demo/one
           - file: chapters/4_demo/two
+          - file: chapters/4_demo/lists
 """
 RUN = """\
 import os
@@ -80,6 +81,7 @@ class Book:
         self.write("_toc.yml", TOC)
         self.write("intro.md", "# A small book\n")
         self.write("chapters/4_demo/index.md", "# Demo\n")
+        self.write("chapters/4_demo/lists.md", "# Lists\n\n```{course-index} figures\n```\n")
         for stray in ("README.md", ".cache/notes.md", "student/chapters/4_demo/index.md"):
             self.write(stray, "# No page of the book\n")
         self.write("genai_course/extra.py", "VALUE = 'walrus'\n")
@@ -152,6 +154,9 @@ class TestBook:
         assert "_static/mathjax/tex-chtml.js" in book.page("chapters/4_demo/one")
         assert (html / "_static/mathjax/tex-chtml.js").stat().st_size > 1e6
         assert not (html / "sitemap.xml").exists()
+
+    def test_lists_lead_to_what_they_list(self, book):
+        assert 'href="one.html#fig-line">Figure 4.1.1. A line.</a>' in book.page("chapters/4_demo/lists")
 
     def test_second_build_does_nothing(self, book):
         again = book.make("book")

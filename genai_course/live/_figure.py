@@ -22,7 +22,7 @@ from genai_course import _check, plot
 from genai_course.live._export import export
 
 TOLERANCE = 2e-2  # relative to the largest number: half-precision weights, many layers
-MOST_CHECKED = 800  # numbers of an output that a page compares with those of JAX
+MOST_CHECKED = 200  # numbers of an output that a page compares with those of JAX
 
 
 class Figure:
@@ -164,7 +164,7 @@ def sliders(
     """
     _texts(caption, alt)
     size, shown = _check.integer("size", size), _check.integer("shown", shown)
-    draws = jax.random.normal(jax.random.key(0), (24, size))
+    draws = jax.random.normal(jax.random.key(0), (16, size))
     options = [[jnp.asarray(value)] for value in choices.values()] if choices else [[]]
     pictures = [generate(z, *options[i % len(options)]).reshape(shape) for i, z in enumerate(draws)]
     first = _first(choices)
