@@ -7,9 +7,10 @@ The setting is that of the literature: quarter notes, the published split of 229
 mean over all test steps. What differs: the published models give probabilities to 88 keys, on or off. Ours gives them
 to four notes, from the highest to the lowest. A chord has one spelling as four notes (see ``four_notes``), so -log p of
 that spelling is at least -log p of the chord: our number is an upper bound, and can be compared. The first soprano
-note, which the chapter takes as given, is charged here: by counts of the first notes of the training pieces. The
-model reads the whole soprano before the lower voices; the sum is still a log-likelihood of the whole piece, but no
-prediction of the next chord from the past.
+note, which the chapter takes as given, is charged here: by counts of the first notes of the training pieces. (The code
+of Bai et al. leaves out the first chord of every piece, which has no past.) The model reads the whole soprano before
+the lower voices; the sum is still a log-likelihood of the whole piece, but no prediction of the next chord from the
+past. ``token`` cuts intervals off at 48 down and 24 up; no interval of this data set is larger.
 """
 
 import argparse

@@ -14,7 +14,11 @@ degrees standard deviation, and Social GAN (Gupta et al., 2018), as in their pub
 - Schöller's code also counts windows with as few as 2 of the 12 positions to predict; here all 12 must be there.
 - The files are those of Trajectron++ (Salzmann et al., 2020). Users report (issue 67 of its repository, 84 of Social
   GAN's) that eth has a position every 10 video frames where 6 are 0.4 s, so its steps may be longer than the others'.
+- Social GAN's code picks the best of 20 once for all pedestrians who are seen together (it adds up their errors
+  first); here, and in Schöller's code, it is picked for each pedestrian, which is easier.
 - The flow sees one pedestrian, neither the others nor the place; Social GAN sees the others.
+A scene is left out, not always its place: crowds_zara03 and uni_examples, of the places of zara and univ, are always
+trained on, as in the published split.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Run notebooks with other root keys: a claim that holds for one seed only is luck.
 
-    python tests/seeds.py [--keys 1 2 3 4] [notebook ...]     # default: every notebook, keys 1 to 4
+    python tests/seeds.py [notebook ...] [--keys 1 2 3 4]     # default: every notebook, keys 1 to 4
 
-Each notebook runs as it is, but with ``key = jax.random.key(k)`` in place of its own root key. Every failed assert is
-printed with notebook, key and cell; the exit status is the number of runs that failed.
+Each notebook runs as it is, but with ``key = jax.random.key(k)`` in place of its own root key. The first failed
+assert is printed with notebook, key and cell; the exit status is the number of runs that failed.
 """
 
 import argparse
