@@ -6,10 +6,13 @@ link previews read; without it, they name no address.
 """
 
 import importlib.util
+import io
 import os
 import re
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 # What MathJax loads for TeX input and HTML output, with its menu and its speech for screen readers: 4 of 24 MB.
 MATHJAX = [
@@ -79,6 +82,22 @@ def drop_icon_script(app, exception) -> None:
         file.unlink()
 
 
+def shrink_images(app, exception) -> None:
+    """Store a picture with a palette of 256 colors where that is smaller: no figure needs more."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for file in Path(app.outdir, "_images").glob("*.png"):
+        picture = Image.open(file)
+        if picture.mode == "P":
+            continue
+        opaque = picture.mode != "RGBA" or picture.getextrema()[3][0] == 255
+        method = Image.Quantize.MEDIANCUT if opaque else Image.Quantize.FASTOCTREE  # the latter can do transparency
+        small = picture.convert("RGB" if opaque else "RGBA").quantize(256, method=method, dither=Image.Dither.NONE)
+        small.save(content := io.BytesIO(), "PNG", optimize=True)
+        if content.tell() < file.stat().st_size:
+            file.write_bytes(content.getvalue())
+
+
 def announce_address(app, config) -> None:
     """Add sitemap and link previews if the address of the site is known."""
     if url := os.environ.get("BOOK_URL", "").rstrip("/"):
@@ -96,4 +115,5 @@ def setup(app):
     app.connect("html-page-context", clean_page, priority=900)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", drop_icon_script)
+    app.connect("build-finished", shrink_images)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

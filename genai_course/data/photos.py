@@ -7,7 +7,8 @@ Data card
     Changed here to gray. Size: 2 photographs of 427×640 pixels, 30,000 overlapping 28×28 patches at a stride of 4 but
     only 660 that do not overlap: enough for patch statistics, denoising and inpainting, not for a model of photographs.
     Splits: the left three quarters of both photographs are for training, the right quarter is for testing; no pixel is
-    in both. It is the same roof and the same flower, so this does not measure how a model fares with new pictures.
+    in both. The right quarters show trees, water and sky, and a blurred background, but of the same two photographs,
+    so this does not measure how a model fares with new pictures.
     Known exactly: nothing.
 """
 

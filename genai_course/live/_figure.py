@@ -21,7 +21,7 @@ import numpy as np
 from genai_course import _check, plot
 from genai_course.live._export import export
 
-TOLERANCE = 2e-2  # relative to the largest number: half-precision weights, many layers
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "int8": 5e-2}  # of each kind of weights, relative to the largest number
 MOST_CHECKED = 200  # numbers of an output that a page compares with those of JAX
 
 
@@ -30,7 +30,7 @@ class Figure:
 
     def __init__(self, kind: str, graph: dict, reference: list, settings: dict, poster: bytes, caption: str, alt: str):
         self.kind, self.graph, self.reference, self.poster = kind, graph, reference, poster
-        self.settings, self.caption, self.alt = {"tolerance": TOLERANCE, **settings}, caption, alt
+        self.settings, self.caption, self.alt = settings, caption, alt
 
     def page(self) -> str:
         """The whole page, all included."""
@@ -75,6 +75,10 @@ def _texts(caption, alt):
     for name, value in {"caption": caption, "alt": alt}.items():
         if not isinstance(value, str) or len(value) < 10:
             raise ValueError(f"{name} must be a sentence, got {value!r:.60}")
+
+
+def _tolerance(weights: str) -> dict:
+    return {"tolerance": TOLERANCE[_check.choice("weights", weights, tuple(TOLERANCE))]}
 
 
 def _flat(x) -> list[float]:
@@ -138,7 +142,12 @@ def latent(
     plane = jnp.stack(jnp.meshgrid(ticks, -ticks), axis=-1).reshape(-1, 2)
     pictures = jax.vmap(lambda z: decode(z).reshape(shape))(plane)
     shown = [[round(float(x), 2), round(float(y), 2), int(c)] for (x, y), c in zip(points, labels)]
-    settings = {"extent": extent, "shape": list(shape), "points": shown, "colors": list(plot.COLORS.values())}
+    settings = _tolerance(weights) | {
+        "extent": extent,
+        "shape": list(shape),
+        "points": shown,
+        "colors": list(plot.COLORS.values()),
+    }
     reference = _reference(decode, [[z] for z in plane[jnp.array([0, 16, 24, 40])]])
     return Figure(
         "latent", export(decode, jnp.zeros(2), weights=weights), reference, settings, _sheet(pictures, 7), caption, alt
@@ -168,7 +177,12 @@ def sliders(
     options = [[jnp.asarray(value)] for value in choices.values()] if choices else [[]]
     pictures = [generate(z, *options[i % len(options)]).reshape(shape) for i, z in enumerate(draws)]
     first = _first(choices)
-    settings = {"extent": extent, "shape": list(shape), "size": size, "choices": _choices(choices)}
+    settings = _tolerance(weights) | {
+        "extent": extent,
+        "shape": list(shape),
+        "size": size,
+        "choices": _choices(choices),
+    }
     settings["shown"] = min(shown, size)
     reference = _reference(generate, [[z, *first] for z in draws[:4]])
     graph = export(generate, draws[0], *first, weights=weights)
@@ -204,7 +218,13 @@ def sampler(
         states.append(ink.reshape(shape))
         pairs.append(inputs)
     chosen = np.linspace(0, steps - 1, min(8, steps)).astype(int)
-    settings = {"shape": list(shape), "size": size, "steps": steps, "choices": _choices(choices), "delay": delay}
+    settings = _tolerance(weights) | {
+        "shape": list(shape),
+        "size": size,
+        "steps": steps,
+        "choices": _choices(choices),
+        "delay": delay,
+    }
     reference = _reference(step, [pairs[i] for i in chosen[:: max(1, len(chosen) // 4)]])
     poster = _sheet(jnp.stack([states[i] for i in chosen]), len(chosen))
     return Figure("sampler", export(step, *pairs[0], weights=weights), reference, settings, poster, caption, alt)
@@ -233,7 +253,13 @@ def prompt(
     _texts(caption, alt)
     context, length = _check.integer("context", context), _check.integer("length", length)
     ids = [jnp.arange(context) * (k + 3) % len(tokens) for k in range(4)]
-    settings = {"tokens": list(tokens), "context": context, "start": start, "length": length, "first": first}
+    settings = _tolerance(weights) | {
+        "tokens": list(tokens),
+        "context": context,
+        "start": start,
+        "length": length,
+        "first": first,
+    }
     fig = plt.figure(figsize=(6.4, 1.2))
     fig.text(0.02, 0.5, start + " …", family="monospace", fontsize=13, va="center")
     fig.savefig(file := io.BytesIO(), format="png", dpi=100)
