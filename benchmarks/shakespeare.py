@@ -5,9 +5,9 @@ folder that GENAI_COURSE_DATA names (see ``genai_course.data.benchmarks``).
 
 The setting is that of nanoGPT for a CPU (Karpathy, 2022): 65 characters, 4 layers, 4 heads, width 128, windows of 64
 characters, 12 of them a step, 2,000 steps; nats per character on the last tenth of the text. What differs: ours is the
-mean over the whole of that tenth, cut into windows, and the published number an estimate from 20 random batches; our
+mean over the whole of that tenth, cut into windows, and the published number an estimate from 20 random batches;
 attention, perceptrons and learning rate are our own. The first character of a window has no context, in both.
-Beside it stands the strongest simple baseline at hand: bzip2, which reads all the text, and adapts.
+Beside it stands bzip2, on the same tenth.
 """
 
 import argparse
