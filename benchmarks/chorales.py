@@ -49,7 +49,7 @@ def four_notes(roll: np.ndarray) -> np.ndarray:
 
 
 class Step(NamedTuple):
-    """One step of a piece: pitches around it, references before and now, the place in the bar, and if it is scored."""
+    """One step of a piece: pitches around it, references before and now, its number modulo 4, and if it is scored."""
 
     window: jax.Array
     before: jax.Array

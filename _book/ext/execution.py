@@ -40,9 +40,9 @@ def fresh_cache(root: Path) -> Path:
 
 def use_fresh_cache(app, config) -> None:
     """Tell MyST-NB where the cache is. The fingerprint, as a setting, makes Sphinx read every page when it changes."""
-    root = Path(app.srcdir)
-    config.course_fingerprint = fingerprint(root)
-    config.nb_execution_cache_path = str(fresh_cache(root))
+    cache = fresh_cache(Path(app.srcdir))
+    config.course_fingerprint = (cache / "course_fingerprint").read_text()
+    config.nb_execution_cache_path = str(cache)
 
 
 def failure(notebook: Path, log: str) -> str:

@@ -2,7 +2,7 @@
 
 A figure shows a picture until its script has loaded the model and found the numbers that JAX gives. Without JavaScript,
 and in a notebook that is not trusted, the picture and the caption remain. ``weights`` is as in ``export``: "int8" makes
-a page half as large as "float16" does, for an error of about a hundredth.
+a page half as large as "float16" does, for an error of a hundredth or two.
 """
 
 import base64
@@ -19,9 +19,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from genai_course import _check, plot
-from genai_course.live._export import export
+from genai_course.live._export import TOLERANCE, export
 
-TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "int8": 5e-2}  # of each kind of weights, relative to the largest number
 MOST_CHECKED = 200  # numbers of an output that a page compares with those of JAX
 
 
